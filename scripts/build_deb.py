@@ -45,6 +45,8 @@ sys.exit(main())
 _ENVIRONMENT: Final = "home = /usr/bin\ninclude-system-site-packages = false\n"
 _UNUSED: Final = ("bin", "*.dist-info/RECORD", "*.dist-info/REQUESTED", "*.dist-info/INSTALLER")
 """Files of pip, wrong once the packages of two versions are one."""
+_UNNEEDED: Final = ("pygments*", "markdown_it*", "mdurl*")
+"""What rich imports only to highlight source and to render Markdown, which no command does."""
 
 
 def main() -> int:
@@ -133,7 +135,7 @@ def _pip(machine: str, version: str, target: Path) -> tuple[str | Path, ...]:
 
 
 def _list_unused(folder: Path) -> Iterator[Path]:
-    for pattern in _UNUSED:
+    for pattern in (*_UNUSED, *_UNNEEDED):
         yield from folder.glob(pattern)
 
 

@@ -39,6 +39,9 @@ from tests.testlib.servers.recorder import Recorder
 from tests.testlib.wait import wait_until
 
 LIMIT_S = 30.0
+SOON = {"OTEL_METRIC_EXPORT_INTERVAL": "100"}
+"""For who waits for an export. It is the SDK's deadline of a collection, too, which a busy machine
+can miss."""
 
 
 class Buffer:
@@ -76,8 +79,7 @@ class Buffer:
 def run_metrics(
     store: Store, environ: Mapping[str, str], counts: Stats | None = None
 ) -> Iterator[Metrics]:
-    """Run the metrics of ``store`` as ``environ`` configures them."""
-    environ = {"OTEL_METRIC_EXPORT_INTERVAL": "100", **environ}
+    """Run the metrics of ``store`` as ``environ`` configures them; they are exported at the end."""
     read = read_metrics_config(environ)
     assert read is not None
     kills = read_otlp_config(environ)
@@ -105,6 +107,7 @@ def test_a_real_collector_accepts_them(store: Store, recorder: Recorder, protoco
         "OTEL_EXPORTER_OTLP_ENDPOINT": url,
         "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
         "OTEL_RESOURCE_ATTRIBUTES": f"deployment.environment.name={protocol[:4]}",
+        **SOON,
     }
 
     def mine() -> list[Any]:
@@ -283,7 +286,7 @@ def test_an_unreadable_store_is_logged_and_ends_nothing(
     """The reader goes on, and exports again once the store is readable."""
     backend = MetricsBackend()
     with Receiver(backend) as receiver:
-        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, **SOON}
         with run_metrics(store, environ), caplog.at_level("INFO"):
             wait_until(lambda: backend.requests, "the first come", limit=LIMIT_S)
             file = store.path / NAME
@@ -347,6 +350,7 @@ def test_installed_exporters_get_the_metrics_beside_otlp(
         environ = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
             "OTEL_METRICS_EXPORTER": "otlp,metrics_pulled,metrics_recorder",
+            **SOON,
         }
         with run_metrics(store, environ):
             # Each exporter is called in its own time, and some metrics begin with a first call.

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from otel_oom import __version__
-from scripts.build_deb import debian_version
+from scripts.build_deb import PYTHONS, debian_version
 from tests.package.guest import KERNELS, run_guest
 from tests.package.step import Step
 from tests.testlib.command import run_command
@@ -29,6 +30,17 @@ WANTED: Final = "/etc/systemd/system/multi-user.target.wants/otel-oom.service"
 CONFIGURATION: Final = "/etc/default/otel-oom"
 STATE: Final = "/var/lib/private/otel-oom"
 CHANGE: Final = "# Changed by the administrator."
+
+IMPORT_ALL: Final = """\
+import importlib, pkgutil, sys
+sys.path.append(sys.argv[1])
+import otel_oom
+for module in pkgutil.walk_packages(otel_oom.__path__, "otel_oom."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+from otel_oom.cli import main
+main(["doctor"])
+"""
 
 
 def boot(suite: str, folder: Path) -> Path:
@@ -138,6 +150,19 @@ def test_the_package_depends_on_each_library(tmp_path: Path) -> None:
     for library in libraries:
         owners = run_command(["dpkg", "--search", f"*/{library}"]).out
         assert packages & set(re.findall(r"(?m)^([^:]+)", owners)), library
+
+
+@pytest.mark.slow
+def test_each_module_and_a_page_need_only_what_the_package_has(tmp_path: Path) -> None:
+    """By a Python of the same version as Debian's, without any other package."""
+    require(f"{sys.version_info[0]}.{sys.version_info[1]}" in PYTHONS, "another Python's modules")
+    assert run_command(["dpkg-deb", "--extract", built_deb(), tmp_path]).code == 0
+    packages = tmp_path / "usr/lib/otel-oom/site-packages"
+    state = {"STATE_DIRECTORY": str(tmp_path / "state")}
+    words = [sys.executable, "-I", "-S", "-B", "-c", IMPORT_ALL, packages]
+    done = run_command(words, state, limit_s=60)
+    assert (done.code, done.err) == (0, ""), done
+    assert "endpoint" in done.out
 
 
 @pytest.mark.slow
