@@ -7,6 +7,7 @@ from typing import Final
 
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otel_oom.commands.demo.receiver import Reply
 from otel_oom.otlp import semconv
@@ -33,11 +34,21 @@ class LatencyBackend(Backend):
 
 
 class CountingBackend:
-    """A backend that keeps the uids of the kills, and counts the ends of victims."""
+    """A backend that keeps the uids of the kills, and counts what it gets beside them."""
 
     def __init__(self) -> None:
         self.kills: set[str] = set()
+        self.last_kill_s = 0.0
+        """When the last new kill came, by the monotonic clock."""
+        self.missed: dict[str, int] = {}
+        """Kills that are reported by number only, by the uid of the report."""
         self.ends = 0
+        """All other events: the ends of victims."""
+
+    @property
+    def all_kills(self) -> int:
+        """The number of kills that are reported in either way."""
+        return len(self.kills) + sum(self.missed.values())
 
     def __call__(self, request: Message) -> Reply | None:
         """Receive one request."""
@@ -45,11 +56,16 @@ class CountingBackend:
             for resource in request.resource_logs:
                 for scope in resource.scope_logs:
                     for record in scope.log_records:
-                        if record.event_name == semconv.EVENT_KILL:
-                            values = (
-                                a.value.string_value for a in record.attributes if a.key == _UID
-                            )
-                            self.kills.add(next(values))
-                        else:
-                            self.ends += 1
+                        self._count(record)
         return None
+
+    def _count(self, record: LogRecord) -> None:
+        values = {attribute.key: attribute.value for attribute in record.attributes}
+        uid = values[_UID].string_value
+        if record.event_name == semconv.EVENT_MISSED:
+            self.missed[uid] = values[semconv.MISSED_COUNT].int_value
+        elif record.event_name != semconv.EVENT_KILL:
+            self.ends += 1
+        elif uid not in self.kills:
+            self.kills.add(uid)
+            self.last_kill_s = time.monotonic()

@@ -37,7 +37,7 @@ from tests.testlib.wait import wait_until
 
 _LOG: Final = logging.getLogger(__name__)
 _FOLDER: Final = Path(__file__).parent
-_GUEST_TESTS: Final = _FOLDER.parent / "vmtest"
+_VM_TESTS: Final = _FOLDER.parent / "vmtest"
 _BUILDS: Final = ("collector", "helm", "node")
 _BUILDER: Final = pytest.StashKey["subprocess.Popen[bytes]"]()
 _BUILDER_END_S: Final = 60.0
@@ -45,12 +45,17 @@ _BUILDER_END_S: Final = 60.0
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put these tests behind all others, but before those that read what guests did."""
-    items.sort(key=lambda item: (_is_of_guests(item), _is_here(item)))
+    """Put these tests behind all others, but before those that read what guests did.
+
+    Guests boot in the order of their tests, the longest first: those that install a package.
+    """
+    items.sort(key=_rank)
 
 
-def _is_of_guests(item: pytest.Item) -> bool:
-    return item.path.is_relative_to(_GUEST_TESTS)
+def _rank(item: pytest.Item) -> int:
+    if item.get_closest_marker("guest"):
+        return 3 if item.path.is_relative_to(_VM_TESTS) else 2
+    return int(_is_here(item))
 
 
 def _is_here(item: pytest.Item) -> bool:

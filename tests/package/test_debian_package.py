@@ -159,7 +159,7 @@ def test_each_module_and_a_page_need_only_what_the_package_has(tmp_path: Path) -
     assert run_command(["dpkg-deb", "--extract", built_deb(), tmp_path]).code == 0
     packages = tmp_path / "usr/lib/otel-oom/site-packages"
     state = {"STATE_DIRECTORY": str(tmp_path / "state")}
-    words = [sys.executable, "-I", "-S", "-B", "-c", IMPORT_ALL, packages]
+    words = [sys.executable, "-I", "-S", "-B", "-c", IMPORT_ALL, str(packages)]
     done = run_command(words, state, limit_s=60)
     assert (done.code, done.err) == (0, ""), done
     assert "endpoint" in done.out
