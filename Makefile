@@ -37,7 +37,7 @@ demo:
 
 # Tests that need neither root nor a virtual machine nor a server, and take no more than moments.
 QUICK := not (root or vm or servers or slow)
-# Folders that have none of these, to collect fewer: see _FOLDER_TIERS in tests/conftest.py.
+# Folders whose tests all need root or a guest (_FOLDER_TIERS in tests/conftest.py): not collected.
 ROOT_FOLDERS := $(addprefix --ignore=tests/,cluster e2e fault_injection system vmtest)
 
 .PHONY: check

@@ -155,7 +155,8 @@ def test_the_package_depends_on_each_library(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_each_module_and_a_page_need_only_what_the_package_has(tmp_path: Path) -> None:
     """By a Python of the same version as Debian's, without any other package."""
-    require(f"{sys.version_info[0]}.{sys.version_info[1]}" in PYTHONS, "another Python's modules")
+    if f"{sys.version_info[0]}.{sys.version_info[1]}" not in PYTHONS:
+        pytest.skip(f"the package has modules for {' and '.join(PYTHONS)}")
     assert run_command(["dpkg-deb", "--extract", built_deb(), tmp_path]).code == 0
     packages = tmp_path / "usr/lib/otel-oom/site-packages"
     state = {"STATE_DIRECTORY": str(tmp_path / "state")}
