@@ -37,8 +37,9 @@ demo:
 
 # Tests that need neither root nor a virtual machine nor a server, and take no more than moments.
 QUICK := not (root or vm or servers or slow)
-# Folders whose tests all need root or a guest (_FOLDER_TIERS in tests/conftest.py): not collected.
+# Folders whose tests all need root or a guest (tests/testlib/tiers.py): not collected.
 ROOT_FOLDERS := $(addprefix --ignore=tests/,cluster e2e fault_injection system vmtest)
+SLOW_FOLDERS := $(addprefix --ignore=tests/,fuzz)
 
 .PHONY: check
 check: setup-check
@@ -46,7 +47,7 @@ check: setup-check
 
 .PHONY: test-quick
 test-quick: setup-check
-	$(PYTHON) -m pytest -n 4 --dist worksteal -m "$(QUICK)" $(ROOT_FOLDERS) --ignore=tests/fuzz -q $(if $(COVERAGE),--cov=otel_oom --cov-report=term:skip-covered)
+	$(PYTHON) -m pytest -n 4 --dist worksteal -m "$(QUICK)" $(ROOT_FOLDERS) $(SLOW_FOLDERS) -q $(if $(COVERAGE),--cov=otel_oom --cov-report=term:skip-covered)
 
 # Further ones that need neither root nor a virtual machine.
 UNPRIVILEGED := (servers or slow) and not (root or vm)

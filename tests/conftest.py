@@ -15,6 +15,7 @@ import pytest
 from otel_oom.capture.bpf.source import require_prerequisites
 from otel_oom.capture.source import CaptureError
 from tests.testlib.require import require
+from tests.testlib.tiers import FOLDER_TIERS
 
 pytest_plugins = [
     "tests.testlib.telemetry_watch",
@@ -23,14 +24,6 @@ pytest_plugins = [
     "tests.testlib.browser.plugin",
 ]
 
-_FOLDER_TIERS: Final = {
-    "cluster": ("root", "servers"),
-    "e2e": ("root", "servers"),
-    "fault_injection": ("root", "slow"),
-    "fuzz": ("slow",),
-    "system": ("root",),
-    "vmtest": ("vm",),
-}
 _FIXTURE_TIERS: Final = {
     "browser": "slow",
     "collector_binary": "servers",
@@ -54,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(tests).parts[0]
         fixtures = getattr(item, "fixturenames", ())
         tiers = {
-            *_FOLDER_TIERS.get(folder, ()),
+            *FOLDER_TIERS.get(folder, ()),
             *(tier for fixture, tier in _FIXTURE_TIERS.items() if fixture in fixtures),
         }
         for tier in sorted(tiers):

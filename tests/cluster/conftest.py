@@ -37,7 +37,6 @@ from tests.testlib.wait import wait_until
 
 _LOG: Final = logging.getLogger(__name__)
 _FOLDER: Final = Path(__file__).parent
-_VM_TESTS: Final = _FOLDER.parent / "vmtest"
 _BUILDS: Final = ("collector", "helm", "node")
 _BUILDER: Final = pytest.StashKey["subprocess.Popen[bytes]"]()
 _BUILDER_END_S: Final = 60.0
@@ -45,17 +44,8 @@ _BUILDER_END_S: Final = 60.0
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put these tests behind all others, but before those that read what guests did.
-
-    Guests boot in the order of their tests, the longest first: those that install a package.
-    """
-    items.sort(key=_rank)
-
-
-def _rank(item: pytest.Item) -> int:
-    if item.get_closest_marker("guest"):
-        return 3 if item.path.is_relative_to(_VM_TESTS) else 2
-    return int(_is_here(item))
+    """Put these tests behind all others but those that wait for a guest."""
+    items.sort(key=_is_here)
 
 
 def _is_here(item: pytest.Item) -> bool:

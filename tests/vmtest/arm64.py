@@ -85,7 +85,7 @@ def arm64_command(kernel: Kernel, module: str, folder: Path, started: Path) -> l
         *("-nographic", "-no-reboot", "-nic", "none", *nodes),
         *("-kernel", str(kernel.image), "-initrd", str(initrd)),
         *("-fsdev", f"local,id=results,path={folder},security_model=none,multidevs=remap"),
-        *("-device", "virtio-9p-pci,fsdev=results,mount_tag=results,ioeventfd=off"),
+        *("-device", "virtio-9p-pci,fsdev=results,mount_tag=results"),
         *("-append", f"console=ttyAMA0 panic=-1 log_buf_len=8M psi=1 {GUEST_OPTION}"),
     ]
 

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -123,6 +123,16 @@ def _max_guests() -> int:
     available = re.search(r"^MemAvailable: +(\d+) kB$", meminfo, re.MULTILINE)
     by_memory = int(available[1]) // _GUEST_KB if available else 1
     return max(1, min(os.cpu_count() or 1, _MAX_GUESTS, by_memory))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """Put the tests that wait for a guest behind all others, which run while it boots.
+
+    Guests boot in the order of their tests. Those of tests/package take longest, and come first.
+    """
+    yield
+    items.sort(key=lambda item: item.get_closest_marker("guest") is not None)
 
 
 @pytest.hookimpl(trylast=True)

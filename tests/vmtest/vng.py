@@ -27,7 +27,7 @@ EMULATION: Final = (
 """One thread for all processors: with several, a kernel that patches its own code may run half of
 an instruction, and stops or ends there. No fast string operations: emulated, each of their bytes is
 a step, which makes clearing and copying memory eight times slower. And no eventfd for each queue of
-a device: QEMU polls all 390 of them a thousand times a second, for a third of its time."""
+a device: QEMU polls all 390 of them a thousand times a second, for a quarter of its time."""
 
 _PREPARE: Final = (
     # Without it, each page of a mapped file is a question to this machine.
